@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import rounding
 from hypothesis import HealthCheck, settings
+from numpy_alone import left_to_numpy
 
 from tinygrad_kr import numpy_protocol as numpy_protocol  # its table fills when first used
 from tinygrad_kr.native import deadline
@@ -52,6 +53,7 @@ def global_state() -> dict[str, Any]:
         "the class of results": NodeType.cls,
         "the default generator": id(default_generator()),
         "the table of NumPy functions": dict(numpy_table),
+        "what C computes": left_to_numpy(),
     }
 
 

@@ -84,7 +84,13 @@ PAIRS = [
 ]
 
 
-OF_GUIDES = {"film.py": "guides/monitor", "diagnose_me.py": "diagnose"}
+OF_GUIDES = {
+    "film.py": "guides/monitor",
+    "diagnose_me.py": "diagnose",
+    "larger_than_memory.py": "scale",
+    "mnist_mpi.py": "scale",
+    "search_recipe.py": "scale",
+}
 """Programs of pages, not of the course."""
 
 

@@ -251,7 +251,8 @@ DEPTH = FOLDER.parents[1] / "benchmarks" / "sigmoid_vs_relu_depth.py"
 HELPED = [
     *(FOLDER / f"{name}.py" for name in table.PROGRAMS),
     *(FOLDER.parent / f"{name}.py" for name in (
-        "xor", "mnist", "film", "predator_prey", "gaussian_process", "exercises/check",
+        "xor", "mnist", "film", "predator_prey", "gaussian_process", "larger_than_memory",
+        "exercises/check",
     )),
     DEPTH,
 ]  # fmt: skip

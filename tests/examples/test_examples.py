@@ -87,6 +87,7 @@ def test_help_says_what_it_shows_and_how_to_run_it(
     assert "--out" in shown
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_without_matplotlib_and_tqdm_it_says_so_and_goes_on(
     program: Path, environment: dict[str, str], tmp_path: Path
@@ -234,6 +235,7 @@ def test_a_damaged_mnist_is_an_error_even_where_digits_would_do(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.one_in(5)
 @pytest.mark.trains
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "leaky_relu", "elu", "softmax"])
@@ -277,6 +279,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another way to interrupt")
 def test_ctrl_c_shows_what_was_reached(environment: dict[str, str], tmp_path: Path) -> None:
     program = subprocess.Popen(

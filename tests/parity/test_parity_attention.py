@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy_alone import leave_all_to_numpy
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr.ops import attention, kernels
+from tinygrad_kr.ops import attention
 
 torch = pytest.importorskip("torch")
 theirs = torch.nn.functional.scaled_dot_product_attention
@@ -23,8 +24,7 @@ def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     RANDOM.bit_generator.state = np.random.default_rng(5).bit_generator.state
     monkeypatch.setattr(attention, "_MIN_WORK", 0)
     if request.param == "NumPy":
-        monkeypatch.setattr(kernels, "_built", {})
-        monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "numpy")
+        leave_all_to_numpy(monkeypatch)
 
 
 def draw(dtype: Any, *shape: int) -> np.ndarray:

@@ -27,6 +27,7 @@ MODULES = [
     "tinygrad_kr.compile",
     "tinygrad_kr.creation",
     "tinygrad_kr.data",
+    "tinygrad_kr.distributed",
     "tinygrad_kr.export",
     "tinygrad_kr.functional",
     "tinygrad_kr.grad_mode",

@@ -74,6 +74,34 @@ def test_the_code_that_needs_another_package_gives_what_it_shows(
     assert [value for value, _ in found] == [expected for _, expected in found]
 
 
+RUN_BY = {
+    "README.md": "project/test_readme.py",
+    "CONTRIBUTING.md": "project/test_readme.py",
+    "docs/tour.md": "project/test_readme.py",
+    "docs/tensorflow1.md": "project/test_tensorflow1_page.py",
+    "docs/names.md": "project/test_names_page.py",
+    "docs/diagnose.md": "explain/test_diagnose_page.py",
+    "docs/onnx.md": "export/test_onnx_page.py",
+    "docs/scale.md": "distributed/test_scale_page.py",
+    "tinygrad_kr/compile/README.md": "compile/test_compile_page.py",
+}
+"""The pages with programs beside the guides, and the tests that run these."""
+
+
+def test_every_other_page_with_a_program_has_a_test_that_runs_it() -> None:
+    root = GUIDES.parents[1]
+    pages = [*root.glob("*.md"), *GUIDES.parent.glob("*.md"), *(root / "tinygrad_kr").rglob("*.md")]
+    found = {
+        path.relative_to(root).as_posix().replace(".ko.md", ".md")
+        for path in pages
+        if re.search(r"^```py", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert found == RUN_BY.keys()
+    for test in RUN_BY.values():
+        source = (root / "tests" / test).read_text(encoding="utf-8")
+        assert re.search(r"\bexec\(|\boutputs\(|doctest", source)
+
+
 def test_a_value_that_is_not_the_one_shown_is_found() -> None:
     assert run("x = 2\nx + 1  # -> 3\nx * 2  # -> 5", "example") == [("3", "3"), ("4", "5")]
 

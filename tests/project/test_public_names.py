@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -57,3 +60,21 @@ def test_public_names_are_imported_from_public_modules(folder: str) -> None:
 def test_an_import_from_elsewhere_is_found() -> None:
     text = "from tinygrad_kr.tensor import Tensor\nfrom tinygrad_kr.nn import Linear\n"
     assert from_elsewhere(text) == ["Tensor is in tinygrad_kr, not in tinygrad_kr.tensor"]
+
+
+# ------------------------------------------------------------------ names of scripts
+
+
+def required() -> set[str]:
+    """Names of the packages that the extras install."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    return {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in extras}
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_no_script_has_the_name_of_a_package(folder: str) -> None:
+    """A script's folder comes first in `sys.path`: `distributed.py` would hide Dask's package."""
+    packages = required() | sys.stdlib_module_names
+    assert {"distributed", "torch", "scikit_learn"} <= packages
+    assert not packages & {path.stem for path in (ROOT / folder).iterdir()}

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import rounding
 
+from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.native.kernels import has_kernels
+
 HERE = Path(__file__).parents[1]
 SKIPPING = """
 import pytest
@@ -31,10 +34,24 @@ def test_slow(): pass
 def test_ordinary(): pass
 """
 
+LEAVING = """
+import numpy as np
+from tinygrad_kr.native import choice
+from tinygrad_kr.ops import products
+
+def test_leaves():
+    a = np.ones((80, 80))
+    choice._made["float64"] = choice.BLAS
+    products.gemm(a, a)
+    choice._made["float64"] = choice.OURS
+
+def test_is_not_blamed(): pass
+"""
+
 
 def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The suite's settings for tests of ours."""
-    for name in ("conftest.py", "support/rounding.py"):
+    for name in ("conftest.py", "support/rounding.py", "support/numpy_alone.py"):
         shutil.copy(HERE / name, folder)
     settings = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
     own = settings[settings.index("[tool.pytest.ini_options]") :].partition("\n[tool.ruff]")[0]
@@ -72,6 +89,14 @@ def test_a_skip_that_is_not_expected_fails_the_run(
 @pytest.mark.slow
 def test_without_a_list_any_skip_will_do(tmp_path: Path) -> None:
     assert run(tmp_path, SKIPPING).returncode == 0
+
+
+@pytest.mark.skipif(find_compiler() is None or not has_kernels(), reason="C computes nothing here")
+def test_a_test_that_leaves_later_ones_without_c_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, LEAVING, "-p", "no:xdist")
+    assert done.returncode == 1
+    assert "this test leaked what C computes" in done.stdout
+    assert "2 passed, 1 error" in done.stdout
 
 
 @pytest.mark.slow

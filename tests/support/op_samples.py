@@ -48,6 +48,8 @@ def distinct(*shape: int) -> ndarray:
 
 
 SHAPES = [(2, 3), (), (0, 3), (2, 2, 3)]
+TAPS = np.array([[0, 0, 1, 2], [1, 0, 2, 2]])
+SHARES = np.array([[0.75, 1.0, 0.5, 0.25], [0.25, -0.5, 0.5, 0.75]])
 
 
 def unary(low: float = -2.0, high: float = 2.0, **params: Any) -> list[Sample]:
@@ -436,6 +438,15 @@ def attentions() -> Iterable[Sample]:
     yield sample(draw(3, 2), draw(0, 2), draw(0, 3), scale=0.7)
 
 
+def alignments() -> Iterable[Sample]:
+    """Equal labels, other blanks, sequences that end before others, and none."""
+    labels = np.array([[1, 1], [2, 1], [0, 0]])
+    yield sample(draw(4, 3, 3), labels, np.array([4, 3, 1]), np.array([2, 2, 0]), blank=0)
+    yield sample(draw(3, 2, 3), labels[:2] - 1, np.array([3, 2]), np.array([1, 2]), blank=2)
+    yield sample(draw(2, 2, 2), np.zeros((2, 0), int), np.array([2, 0]), np.zeros(2, int), blank=1)
+    yield sample(draw(2, 0, 2), np.ones((0, 1), int), np.ones(0, int), np.ones(0, int), blank=0)
+
+
 SAMPLES: dict[str, list[Sample]] = {
     # elementwise: arithmetic
     "add": binary(),
@@ -474,6 +485,11 @@ SAMPLES: dict[str, list[Sample]] = {
     "arctan2": binary(),
     "logaddexp": binary(),
     "logaddexp2": binary(),
+    **{
+        name: [sample(*case.inputs, scale=scale) for scale in (1.0, 0.5) for case in binary()]
+        for name in ("exp_share", "exp_share_slope")
+    },
+    "tanh_vjp": [sample(draw(*shape), draw(*shape)) for shape in SHAPES],
     # elementwise: exponentials, logarithms, trigonometry
     "exp": unary(),
     "exp2": unary(),
@@ -655,6 +671,14 @@ SAMPLES: dict[str, list[Sample]] = {
         for axis, n in ((0, 2), (1, 5), (-1, 1))
     ]
     + [sample(draw(3, 4), indices=along((2, 4), 1, 3), axis=1)],
+    "take_weighted": [
+        sample(draw(*shape), indices=TAPS, weights=SHARES, axis=axis, size=3)
+        for shape, axis in (((3,), 0), ((2, 3), 1), ((3, 2), 0), ((2, 3, 2), 1))
+    ],
+    "add_weighted": [
+        sample(draw(*shape), indices=TAPS, weights=SHARES, axis=axis, size=3)
+        for shape, axis in (((4,), 0), ((2, 4), 1), ((4, 2), 0), ((2, 4, 2), 1))
+    ],
     "add_along_axis": [
         sample(draw(2, 4), indices=along((3, 4), 0, 2), axis=0, shape=(3, 4)),
         sample(draw(3, 5), indices=along((3, 4), 1, 5), axis=-1, shape=(3, 4)),
@@ -832,6 +856,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "max_pool_gather": list(picks(put=False)),
     "max_unpool": list(picks(put=True)),
     "max_pool_vjp": list(firsts()),
+    # sequences
+    "ctc": list(alignments()),
     # recurrent nets
     "rnn_scan": [*sequences(1, 1), *sequences(1, 1, nonlinearity="relu")],
     "lstm_scan": [*sequences(4, 2), *projected_sequences()],
@@ -969,6 +995,14 @@ def _extreme_along_axis(
 def _searchsorted(ordered: ndarray, values: ndarray, side: str) -> ndarray:
     below = np.less if side == "left" else np.less_equal
     return np.asarray(below(ordered[..., None, :], values[..., None]).sum(-1))
+
+
+def _resampling(indices: ndarray, weights: ndarray, size: int) -> ndarray:
+    """The matrix of weighted reads, one row for each."""
+    matrix = np.zeros((indices.shape[1], size))
+    for index, weight in zip(indices, weights, strict=True):
+        matrix[np.arange(len(index)), index] += weight
+    return matrix
 
 
 def _take_along_axis(x: ndarray, indices: ndarray, axis: int) -> ndarray:
@@ -1146,6 +1180,47 @@ def _sequences_back(name: str, state: int) -> list[Sample]:
     return found
 
 
+def _ctc(x: ndarray, labels: ndarray, steps: ndarray, counts: ndarray, blank: int) -> ndarray:
+    """The probabilities of all ways to a state, step by step, sequence by sequence."""
+    loss = np.zeros(x.shape[1], x.dtype)
+    for n in range(x.shape[1]):
+        spaced = [blank]
+        for label in labels[n, : counts[n]]:
+            spaced += [int(label), blank]
+        ways = {-1: np.ones((), x.dtype)}  # before the first state
+        for t in range(steps[n]):
+            new: dict[int, Any] = {}
+            for state, label in enumerate(spaced):
+                before = [state, state - 1] if t else [-1] * (state < 2)
+                if t and state > 1 and label != blank and label != spaced[state - 2]:
+                    before.append(state - 2)
+                total = sum(ways.get(s, 0) for s in before if t == 0 or s >= 0)
+                new[state] = total * np.exp(x[t, n, label])
+            ways = new
+        ends = [-1] * (not counts[n]) if not steps[n] else [len(spaced) - 1, len(spaced) - 2]
+        total = sum(ways.get(s, 0) for s in ends)
+        loss[n] = -np.log(total) if total else np.inf
+    return loss
+
+
+def _ctc_vjp(g: ndarray, x: ndarray, *sequences: ndarray, blank: int) -> ndarray:
+    """By the step 1e-30 i of each log-probability."""
+    found = np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        moved = x.astype(complex)
+        moved[at] += 1e-30j
+        loss = _ctc(moved, *sequences, blank=blank)[at[1]]
+        found[at] = g[at[1]] * (0 if np.isinf(loss) else loss.imag / 1e-30)
+    return found.astype(x.dtype)
+
+
+def _ctc_back() -> list[Sample]:
+    return [
+        sample(draw(case.inputs[0].shape[1]), *case.inputs, **case.params)
+        for case in SAMPLES["ctc"]
+    ]
+
+
 def _attention(
     q: ndarray, k: ndarray, v: ndarray, *masks: ndarray, scale: float, is_causal: bool = False,
     dropped: bool = False,
@@ -1223,6 +1298,9 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "gelu": lambda x: x * (0.5 + 0.5 * np.vectorize(math.erf, otypes=[float])(x * 0.5**0.5)),
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "logistic": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
+    "exp_share": lambda a, b, scale: 0.5 * np.tanh(scale * (a - b) / 2) + 0.5,
+    "exp_share_slope": lambda a, b, scale: 0.25 - 0.25 * np.tanh(scale * (a - b) / 2) ** 2,
+    "tanh_vjp": lambda g, y: g * (1 - y**2),
     "softplus": lambda x: np.logaddexp(x, 0),
     "relu": lambda x: np.where(x > 0, x, 0),
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
@@ -1280,6 +1358,12 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "getitem": lambda x, key: x[key],
     "index_add": _index_add,
     "take_along_axis": _take_along_axis,
+    "take_weighted": lambda x, indices, weights, axis, size: np.moveaxis(
+        np.tensordot(_resampling(indices, weights, size), x, (1, axis)), 0, axis
+    ),
+    "add_weighted": lambda g, indices, weights, axis, size: np.moveaxis(
+        np.tensordot(_resampling(indices, weights, size).T, g, (1, axis)), 0, axis
+    ),
     "add_along_axis": _add_along_axis,
     "put_along_axis": _put_along_axis,
     "clear_along_axis": lambda x, indices, axis: _put_along_axis(
@@ -1337,6 +1421,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "attention": _attention,
     "attention_vjp": _attention_vjp,
+    "ctc": _ctc,
+    "ctc_vjp": _ctc_vjp,
     "rnn_vjp": _rnn_vjp,
     "lstm_vjp": _lstm_vjp,
     "gru_vjp": _gru_vjp,
@@ -1346,6 +1432,7 @@ SAMPLES |= {
     "lstm_vjp": _sequences_back("lstm_scan", 2),
     "gru_vjp": _sequences_back("gru_scan", 1),
     "attention_vjp": _attentions_back(),
+    "ctc_vjp": _ctc_back(),
 }
 
 
