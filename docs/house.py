@@ -94,6 +94,8 @@ YARD = [
     Room(("export/",), "ONNX files, both ways"),
     Room(("testing/",), "gradient checks"),
     Room(("sweep.py", "workers.py"), "many seeds at once"),
+    Room(("journal.py", "fingerprint.py"), "sweeps that resume"),
+    Room(("distributed/",), "one net on many ranks"),
     Room(("training.py",), "fit, evaluate, predict"),
     Room(("tensorboard.py",), "event files"),
     Room(("saving/",), "save and resume"),

@@ -52,7 +52,7 @@ COMING_FROM = [
     "guides/from_micrograd",
     "tensorflow1",
 ]
-ENGINE = ["reading", "compile", "speed", "measured", "tests"]
+ENGINE = ["reading", "compile", "scale", "speed", "measured", "tests"]
 PROJECT = ["contributing", "changelog", "digits"]
 
 STARRED = [
