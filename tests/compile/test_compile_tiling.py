@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from harness import native_of, needs_compiler
 from numpy import ndarray
+from numpy_alone import without_our_products
 from platforms import needs_fork
 from test_compile_convolution import GEOMETRIES, POOLS, compare, draw, net, steps_of
 from training import training_step
@@ -147,7 +148,7 @@ def test_without_threads_of_our_own(
     geometry: Geometry, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on Windows: tiles of 16 bytes, on the calling thread."""
-    monkeypatch.setattr(kernels, "has_kernels", lambda: False)
+    without_our_products(monkeypatch)
     divide(monkeypatch)
     tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
     compiled = compare(net(geometry[2], "before", None), arrays(geometry, dtype), tolerance)

@@ -8,7 +8,6 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numpy import ndarray
+from numpy_alone import without_our_products
 from training import training_step
 
 import tinygrad_kr as tk
@@ -196,10 +196,7 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[System], None]:
     """What is generated as on another system: no products of ours, and no threads on Windows."""
 
     def choose(system: System) -> None:
-        real = native_kernels.has_kernels
-        for module in list(sys.modules.values()):  # some import it by its name
-            if vars(module).get("has_kernels") is real:
-                monkeypatch.setattr(module, "has_kernels", lambda: False)
+        without_our_products(monkeypatch)
         helpers = 0 if system.suffix == ".dll" else 3
         monkeypatch.setattr(cpu, "helpers", lambda: helpers)
 

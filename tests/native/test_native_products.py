@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy import ndarray
+from numpy_alone import without_our_products
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile.run import c_runner
 from tinygrad_kr.compile.run.c_runner import MAX_HOLDING
-from tinygrad_kr.native import choice, cpu
+from tinygrad_kr.native import cpu
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import build, find_compiler
 from tinygrad_kr.native.kernels import has_kernels, tile
@@ -63,8 +64,7 @@ def normal(*shape: int) -> ndarray:
 
 
 def test_without_our_kernels_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_kernels, "has_kernels", lambda: False)
-    monkeypatch.setattr(choice, "_made", {})
+    without_our_products(monkeypatch)
     a, b = normal(200, 100), normal(100, 300)
     close(compiled_for(a, b, tiled=False)(a, b), a, b)
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy import ndarray
-from numpy_alone import find_anew
+from numpy_alone import find_anew, without_our_products
 from platforms import needs_fork
 
 import tinygrad_kr as tk
@@ -497,8 +497,8 @@ def test_a_cache_that_others_may_write_to(tmp_path: Any) -> None:
     assert in_a_process(ASKED, TINYGRAD_KR_CACHE=str(tmp_path)) == "False True"
 
 
-def test_another_system(monkeypatch: pytest.MonkeyPatch, afresh: None) -> None:
-    monkeypatch.setattr(kernels, "has_kernels", lambda: False)
+def test_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_our_products(monkeypatch)
     a = normal(200, 200)
     np.testing.assert_array_equal(products.gemm(a, a), a.dot(a))
     assert products._product(a.dtype, False) is None

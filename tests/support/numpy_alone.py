@@ -19,8 +19,6 @@ def leave_all_to_numpy(patch: pytest.MonkeyPatch) -> None:
     from tinygrad_kr.native import choice
 
     patch.setenv(choice.VARIABLE, "numpy")
-    patch.setattr(choice, "_made", {})
-    patch.setattr(kernels, "_built", {})
     find_anew(patch)
 
 
@@ -28,12 +26,27 @@ def multiply_by_blas(patch: pytest.MonkeyPatch, dtype: str) -> None:
     """As on a machine whose BLAS was measured to be faster, until the patch is undone."""
     from tinygrad_kr.native import choice
 
+    find_anew(patch)
     patch.setitem(choice._made, dtype, choice.BLAS)
+
+
+def without_our_products(patch: pytest.MonkeyPatch) -> None:
+    """As on a system for which we have no kernels of products, until the patch is undone."""
+    from tinygrad_kr.native import kernels as native
+
+    real = native.has_kernels
+    for module in list(sys.modules.values()):  # some import it by its name
+        if vars(module).get("has_kernels") is real:
+            patch.setattr(module, "has_kernels", lambda: False)
     find_anew(patch)
 
 
 def find_anew(patch: pytest.MonkeyPatch) -> None:
-    """What a process finds once is found again, and what was found before returns at the end."""
+    """What a process chooses, builds and finds once is so again; all returns at the end."""
+    from tinygrad_kr.native import choice
+
+    patch.setattr(choice, "_made", {})
+    patch.setattr(kernels, "_built", {})
     for name in CACHES:
         patch.setattr(products, name, cache(getattr(products, name).__wrapped__))
 
