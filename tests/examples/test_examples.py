@@ -237,7 +237,6 @@ def test_a_damaged_mnist_is_an_error_even_where_digits_would_do(
 
 @pytest.mark.slow
 @pytest.mark.one_in(5)
-@pytest.mark.trains
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "leaky_relu", "elu", "softmax"])
 def test_options_reach_the_net(
     activation: str, environment: dict[str, str], tmp_path: Path

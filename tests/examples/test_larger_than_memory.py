@@ -58,7 +58,6 @@ def test_a_small_table_takes_less_memory_than_its_size(tmp_path: Path) -> None:
 
 
 @LINUX
-@pytest.mark.trains
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--parquet",)], ids=["npy", "parquet"])
 def test_two_gigabytes_with_less_than_one_of_memory(

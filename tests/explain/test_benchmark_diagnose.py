@@ -40,7 +40,6 @@ def test_of_twenty_nets_nearly_all_are_judged_right(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-@pytest.mark.trains
 def test_precision_recall_and_remedies() -> None:
     result = bench.figures(bench.judge_half(1, 115))
     together = result["together"]
