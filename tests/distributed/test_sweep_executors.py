@@ -42,7 +42,8 @@ def same(mine: Sweep, other: Sweep) -> None:
     assert mine.results.keys() == other.results.keys()
     for name, values in mine.results.items():
         assert values.dtype == other[name].dtype
-        assert values.tobytes() == other[name].tobytes(), name
+        has_same_bits = values.tobytes() == other[name].tobytes()
+        assert has_same_bits, name
 
 
 def processes(workers: int, spawn_or_server: str) -> ProcessPoolExecutor:

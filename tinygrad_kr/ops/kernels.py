@@ -22,7 +22,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import products
 from tinygrad_kr.ops.node import OFF, Node, current_mode
-from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.ops.tracing import is_traced_by_numpy, tracers, tracing
 from tinygrad_kr.ops.writes import address
 
 _OF_EAGER_MODE = {
@@ -49,7 +49,7 @@ def kernels(header: str, *arrays: Any) -> Any:
             return None
     key = header, dtype
     if key in _built:
-        return _built[key]
+        return None if tracers and is_traced_by_numpy() else _built[key]
     if dtype not in _DTYPES:
         return None
     if tracing() is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.ops.tracing import is_traced_by_numpy, tracing
 
 MIN_MULTIPLY_ADDS = 2**18 + 1
 """Threshold: smaller products are BLAS's; multiply-adds. A larger one builds the C kernels.
@@ -37,7 +37,7 @@ def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
     """a @ b, into `out` if that is given.
 
     C and BLAS round differently. Within a process, products of one shape always use the same
-    kernel. Exception: products recorded before the library is built.
+    kernel. Exception: products recorded before the library is built, or in `traced_by_numpy`.
     """
     if type(a) is not ndarray or type(b) is not ndarray:
         return a @ b
@@ -93,17 +93,18 @@ def kernels(dtype: Any = _TYPES[0]) -> Any:
     are one library with the products.
     """
     library = _library if dtype.itemsize == 4 else _convolutions_f64
-    if tracing() is not None and not library.cache_info().currsize:
-        return None
-    return library()
+    return None if _is_left_to_numpy(library) else library()
 
 
 def _built(dtype: Any) -> Any:
     """What `_found` gives. A trace for `tk.compile` builds nothing: its products run once."""
     kernels_of = _kernels if dtype.itemsize == 4 else _kernels_f64
-    if tracing() is not None and not kernels_of.cache_info().currsize:
-        return None
-    return kernels_of()
+    return None if _is_left_to_numpy(kernels_of) else kernels_of()
+
+
+def _is_left_to_numpy(found: Any) -> bool:
+    """Whether a trace goes without what a cached function would build or has found."""
+    return tracing() is not None and (not found.cache_info().currsize or is_traced_by_numpy())
 
 
 @cache

@@ -7,7 +7,8 @@ else of the compiler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -99,3 +100,24 @@ def tracing() -> Tracer | None:
     if mine is None:
         tracers.pop(thread, None)  # left there by an interrupt
     return mine if tracers.get(thread) is mine else None
+
+
+_by_numpy: ContextVar[bool] = ContextVar("by_numpy", default=False)
+
+
+@contextmanager
+def traced_by_numpy() -> Iterator[None]:
+    """Within the block, NumPy computes whatever is traced, also where C kernels are built already.
+
+    So a trace has the same bits as in a process in which they are not.
+    """
+    token = _by_numpy.set(True)
+    try:
+        yield
+    finally:
+        _by_numpy.reset(token)
+
+
+def is_traced_by_numpy() -> bool:
+    """Whether a trace of this thread leaves C kernels aside that are built."""
+    return tracing() is not None and _by_numpy.get()
