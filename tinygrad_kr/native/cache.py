@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,11 +82,21 @@ def private_folder() -> Path:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """A folder (0700) for one build, inside `folder` so that a rename moves what was built."""
-    from tempfile import TemporaryDirectory
+    """A folder (0700) for one build, inside `folder` so that a rename moves what was built.
 
-    with TemporaryDirectory(prefix=_WORK, dir=folder, ignore_cleanup_errors=True) as work:
-        yield Path(work)
+    It is removed afterwards; when the process ends, where a second Ctrl-C stops that.
+    """
+    import atexit
+    import tempfile
+
+    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
+    remove = partial(_remove, work, os.getpid())
+    atexit.register(remove)
+    try:
+        yield work
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def write_note(path: Path, lines: Sequence[str]) -> None:
