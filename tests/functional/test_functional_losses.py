@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
+from tinygrad_kr.testing import check_grads
 
-ELEMENTWISE = ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div"]
+OF_ONE_SHAPE = ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"]
+ELEMENTWISE = [*OF_ONE_SHAPE, "kl_div"]
 OF_PROBABILITIES = ["binary_cross_entropy", "binary_cross_entropy_with_logits"]
 OF_LABELS = ["cross_entropy", "nll_loss"]
 
@@ -32,21 +34,57 @@ def test_a_flat_target_beside_a_column_is_refused_with_the_fix(name: str) -> Non
     assert "(4, 4)" in message and "target.reshape(4, 1)" in message
 
 
-@pytest.mark.parametrize("name", ELEMENTWISE + OF_PROBABILITIES)
+@pytest.mark.parametrize("name", OF_ONE_SHAPE + OF_PROBABILITIES)
 @pytest.mark.parametrize(
     ("input", "target"),
     [((4,), (4, 1)), ((4, 1), ()), ((2, 3), (3,)), ((2, 3), (3, 2)), ((3,), (4,))],
 )
-def test_no_loss_broadcasts(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> None:
+def test_other_losses_than_kl_div_do_not_broadcast(
+    name: str, input: tuple[int, ...], target: tuple[int, ...]
+) -> None:
     with pytest.raises(ValueError, match=r"expected input and target of one shape, got \("):
         getattr(F, name)(Tensor(np.full(input, 0.5)), Tensor(np.full(target, 0.5)))
 
 
-@pytest.mark.parametrize("name", ELEMENTWISE + OF_PROBABILITIES)
+@pytest.mark.parametrize("name", OF_ONE_SHAPE + OF_PROBABILITIES)
 def test_an_output_widened_by_its_bias_is_explained(name: str) -> None:
     """The lecture's slip: a bias of 5 on the one output makes (4, 5) of (4, 1)."""
     with pytest.raises(ValueError, match=r"5 entries in the input and 1 in the target.*bias"):
         getattr(F, name)(Tensor(np.full((4, 5), 0.5)), Tensor(np.full((4, 1), 0.5)))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "batchmean"])
+@pytest.mark.parametrize("log_target", [False, True])
+@pytest.mark.parametrize(
+    ("input", "target"),
+    [((2, 3), (3,)), ((3,), (2, 3)), ((4, 1), ()), ((), (4, 2)), ((1, 2, 3), (2, 1, 3))],
+)
+def test_kl_div_broadcasts(
+    input: tuple[int, ...], target: tuple[int, ...], log_target: bool, reduction: str
+) -> None:
+    random = np.random.default_rng(0)
+    x, t = np.asarray(-random.random(input)), np.asarray(0.3 + random.random(target))
+    t.flat[0] = 0.0
+    terms = np.exp(t) * (t - x) if log_target else np.where(t, t * (np.log(t + (t == 0)) - x), 0)
+    divisor = {"mean": terms.size, "batchmean": input[0] if input else 1}.get(reduction, 1)
+    want = terms if reduction == "none" else terms.sum() / divisor
+    arguments = Tensor(x, requires_grad=True), Tensor(t, requires_grad=True)
+
+    def divergence(x: Any, t: Any) -> Any:
+        return F.kl_div(x, t, reduction=reduction, log_target=log_target)
+
+    close(divergence(*arguments).detach().numpy(), want)
+    t.flat[0] = 0.5
+    check_grads(divergence, (x, t))
+    compiled = tk.compile(divergence)
+    for _ in range(3):
+        close(compiled(x, t), divergence(x, t))
+
+
+@pytest.mark.parametrize(("input", "target"), [((4, 1), (4,)), ((2, 3), (2,)), ((3,), (4,))])
+def test_kl_div_refuses_what_is_a_slip(input: tuple[int, ...], target: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"kl_div: expected input and target of one shape, got \("):
+        F.kl_div(Tensor(np.full(input, 0.5)), Tensor(np.full(target, 0.5)))
 
 
 @pytest.mark.parametrize("name", OF_LABELS)

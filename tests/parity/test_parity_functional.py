@@ -262,6 +262,8 @@ def divergences() -> Iterator[Case]:
     for reduction in ("sum", "none", "batchmean"):
         yield Case("kl_div", (x, t), {"reduction": reduction})
         yield Case("kl_div", (x, np.log(t)), {"reduction": reduction, "log_target": True})
+        yield Case("kl_div", (x, t[0]), {"reduction": reduction}, "broadcast")
+        yield Case("kl_div", (x[0], t), {"reduction": reduction}, "broadcast")
     yield Case("kl_div", (x, np.eye(4)[:3]), {"reduction": "sum"}, "zeros", fixed=(1,))
 
 

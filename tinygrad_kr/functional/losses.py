@@ -67,6 +67,18 @@ def _check(name: str, input: Any, target: Any) -> None:
     _one_shape(name, input, target)
 
 
+def _check_broadcast(name: str, input: Any, target: Any) -> None:
+    """As `_check`, but shapes may broadcast, unless one has more axes and both become larger."""
+    _floats(name, input)
+    shapes = _shape(input), _shape(target)
+    try:
+        both = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(_mismatch(name, *shapes)) from None
+    if both not in shapes and len(shapes[0]) != len(shapes[1]):
+        raise ValueError(_mismatch(name, *shapes))
+
+
 def _one_shape(name: str, input: Any, *others: Any) -> None:
     for other in others:
         if _shape(input) != _shape(other):
@@ -559,19 +571,21 @@ def _over_labels(
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
     """The Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t.
 
-    input, target: one shape. A term with t = 0 is 0, also for x = -inf.
+    input, target: shapes that broadcast, such as (N, C) and (C,). A term with t = 0 is 0, also for
+        x = -inf.
     log_target: `target` holds logarithms as well.
-    reduction: "mean" over all elements, "batchmean" (the sum divided by the size of axis 0, the
-        divergence by its definition; the sum itself for a number), "sum" or "none".
+    reduction: "mean" over all elements, "batchmean" (the sum divided by the size of `input`'s first
+        axis, the divergence by its definition; the sum itself for a number), "sum" or "none".
 
-    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
-    reduction, or the mean of no elements.
+    Raises TypeError for an input of integers, ValueError for shapes that do not broadcast or that
+    do as a column and a flat array, (N, 1) and (N,); for an unknown reduction, or the mean of no
+    elements.
 
     >>> p = tk.tensor([[0.5, 0.5]])
     >>> F.kl_div(p.log(), p, reduction="batchmean")
     Tensor(0.)
     """
-    _check("kl_div", input, target)
+    _check_broadcast("kl_div", input, target)
     target = _like(target, input)
     if log_target:
         zero = target == -math.inf
@@ -582,7 +596,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     if reduction == "batchmean":
         if not loss.size:
             raise ValueError(f"kl_div: {network.EMPTY_MEAN}")
-        return loss.sum() / loss.shape[0] if loss.ndim else loss
+        return loss.sum() / input.shape[0] if input.ndim else loss.sum()
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(_unknown("kl_div", reduction, ', "batchmean"'))
     return _reduced("kl_div", loss, reduction)

@@ -223,7 +223,7 @@ class NLLLoss(_Loss):
 class KLDivLoss(_Loss):
     """t (log t - x), the divergence of log-probabilities x from probabilities t.
 
-    Called with x and t of one shape (else ValueError).
+    Called with x and t of shapes that broadcast (else ValueError).
     log_target: `target` holds logarithms as well.
     reduction: "mean" over all elements (default), "batchmean" (the sum divided by the batch size,
         the divergence by its definition), "sum" or "none".
