@@ -44,7 +44,7 @@ from tinygrad_kr.ops.node import (
     is_anomaly_on,
 )
 from tinygrad_kr.ops.op import astype
-from tinygrad_kr.ops.tracing import current_tracer, tracers, tracing
+from tinygrad_kr.ops.tracing import current_tracer, is_expanding, tracers, tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = ["vmap"]
@@ -94,9 +94,11 @@ class Recorder:
     keeps_tensors = True
     composes = False
 
-    def __init__(self, rows: Iterable[Node], name: str = "vmap", in_full: bool = False) -> None:
+    def __init__(
+        self, rows: Iterable[Node], name: str = "vmap", in_full: bool = False, expands: bool = True
+    ) -> None:
         """name: of the transformation. in_full: record histories under `no_grad` too."""
-        self.name, self.in_full = name, in_full
+        self.name, self.in_full, self.expands = name, in_full, expands
         self.steps: list[Step | Check] = []
         self.reason: str | None = None
         """Why the recording is not complete; None if it is."""
@@ -496,7 +498,7 @@ def _all_rows(f: Function, batch: _Batch) -> tuple[list[Any], Any, list[str]]:
     if is_anomaly_on():
         return _row_by_row(f, batch, "detect_anomaly() is on")
     leaves, rows = batch.first_row()
-    recorder = Recorder([leaf for leaf in leaves if id(leaf) in rows])
+    recorder = Recorder([leaf for leaf in leaves if id(leaf) in rows], expands=is_expanding())
     args, kwargs = batch.given(leaves)
     try:
         result = recorder.run(f, args, kwargs)

@@ -13,6 +13,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, transformations
 from tinygrad_kr.functional import recurrent
+from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.tracing import tracers
 
 RANDOM = np.random.default_rng(3)
@@ -527,3 +528,32 @@ def test_whole_sequences_run_for_all_rows_at_once(name: str, weights: Any) -> No
     for _ in range(3):
         compiled(x, states, parameters)
     assert ("row by row" in str(compiled.explain())) == (weights is not None)
+
+
+# ------------------------------------------------------------------ one op of a formula
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_derivative_that_is_one_op_stays_one_outside_compiled_functions(
+    monkeypatch: pytest.MonkeyPatch, order: int
+) -> None:
+    """Generated code needs the ops that it is made of. For `vmap` these take longer."""
+    asked: list[str] = []
+
+    def noting(name: str) -> None:
+        known = getattr(elementwise, name)
+        monkeypatch.setattr(
+            elementwise, name, lambda *values: (asked.append(name), known(*values))[1]
+        )
+
+    noting("_careful_share")
+    slope = tk.grad(lambda x: tk.logaddexp(x, 0.5).sum())
+    function = slope if order == 1 else tk.jacobian(slope)
+    batched = tk.vmap(function)
+    same(batched(X), by_loop(function, X))
+    same(tk.vmap(tk.vmap(tk.grad(lambda x: tk.logaddexp(x, 0.5))))(X), by_loop(slope, X))
+    assert not asked
+    compiled = tk.compile(batched)
+    for _ in range(3):
+        same(compiled(X), by_loop(function, X))
+    assert asked and compiled.explain() == "every call is compiled"

@@ -102,6 +102,7 @@ class Notebook:
 
     keeps_tensors = False
     composes = False
+    expands = True
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[Any, Sequence[Any], dict[str, Any]]] = {}

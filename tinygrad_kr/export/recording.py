@@ -104,6 +104,7 @@ class _PathTracer(Tracer):
     """A tracer that notes for each instruction which module called it."""
 
     composes = True
+    expands = True
 
     def __init__(self, leaves: Iterable[Any], model: Any) -> None:
         super().__init__(leaves)

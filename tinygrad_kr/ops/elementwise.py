@@ -17,7 +17,7 @@ from tinygrad_kr.ops import kernels
 from tinygrad_kr.ops.error_function import erf as error_function
 from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.op import Op, alias, op
-from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.ops.tracing import is_expanding
 
 __all__ = [
     "abs",
@@ -543,7 +543,7 @@ tanh_vjp: Op = op(
 
 def _tanh_rule(g: Any, y: Any) -> Any:
     """One op where the derivative is recorded; `tk.compile` gets ops that it knows."""
-    if type(g) is ndarray is type(y) or tracing() is not None:
+    if type(g) is ndarray is type(y) or is_expanding():
         return _tanh_vjp(g, y)
     return tanh_vjp(g, y)
 
@@ -801,7 +801,7 @@ def _careful_share_slope(a: Any, b: Any, scale: float) -> Any:
 
 
 def _share_slope(a: Any, b: Any, scale: float) -> Any:
-    if tracing():
+    if is_expanding():
         return _careful_share_slope(a, b, scale)
     return exp_share_slope(a, b, scale=scale)
 
@@ -823,7 +823,7 @@ exp_share_slope: Op = op(_exp_share_slope,
 
 def _share(a: Any, b: Any, scale: float = 1.0) -> Any:
     """One op where it is recorded; `tk.compile` gets ops that it knows."""
-    return _careful_share(a, b, scale) if tracing() else exp_share(a, b, scale=scale)
+    return _careful_share(a, b, scale) if is_expanding() else exp_share(a, b, scale=scale)
 
 
 # fmt: off

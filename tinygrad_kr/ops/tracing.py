@@ -22,10 +22,12 @@ class Tracer(Protocol):
 
     keeps_tensors: the function's derivatives are Tensors, also where it was given arrays.
     composes: it wants the ops that a whole loss is made of, for files that have no such loss.
+    expands: it wants ops that generated code knows, not one op that has their formula in NumPy.
     """
 
     keeps_tensors: bool
     composes: bool
+    expands: bool
 
     def created(self, node: Any) -> None:
         """A Tensor without a history was made."""
@@ -100,6 +102,12 @@ def tracing() -> Tracer | None:
     if mine is None:
         tracers.pop(thread, None)  # left there by an interrupt
     return mine if tracers.get(thread) is mine else None
+
+
+def is_expanding() -> bool:
+    """Whether what is traced in this thread shall consist of ops that generated code knows."""
+    tracer = tracing()
+    return tracer is not None and tracer.expands
 
 
 _by_numpy: ContextVar[bool] = ContextVar("by_numpy", default=False)

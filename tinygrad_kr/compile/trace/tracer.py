@@ -76,6 +76,7 @@ class Tracer:
 
     keeps_tensors = False
     composes = False
+    expands = True
 
     def __init__(
         self,
