@@ -212,10 +212,7 @@ static tk_attention tk_attention_of(const int64_t *given, double scale) {
 static int64_t tk_run_attention(tk_attention *s, tk_work_piece work, tk_share_work share) {
   void *memory[1] = {s};
   int64_t pairs = s->batches * s->heads;
-  if (share)
-    share(work, memory, pairs, (pairs + 15) / 16);
-  else
-    work(memory, 0, pairs);
+  tk_on_pieces(share, work, memory, pairs, (pairs + 15) / 16);
   return s->failed;
 }
 

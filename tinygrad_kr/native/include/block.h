@@ -28,6 +28,15 @@
 typedef void (*tk_work_piece)(void **memory, int64_t start, int64_t stop);
 typedef void (*tk_share_work)(tk_work_piece work, void **memory, int64_t size, int64_t step);
 
+/* Does work on all pieces: by threads with `share`, else here on one piece of the whole size. */
+static inline void tk_on_pieces(tk_share_work share, tk_work_piece work, void **memory,
+                                int64_t size, int64_t step) {
+  if (share)
+    share(work, memory, size, step);
+  else
+    work(memory, 0, size);
+}
+
 enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
 
 /* Calls work on pieces of dense arrays. given: the number of elements, then the addresses of the
@@ -35,10 +44,7 @@ enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
 static inline int64_t tk_elementwise(const int64_t *given, tk_work_piece work, tk_share_work share) {
   void *memory[3];
   for (int i = 0; i < 3; i++) memory[i] = (void *)(intptr_t)given[i + 1];
-  if (share)
-    share(work, memory, given[0], TK_PIECE);
-  else
-    work(memory, 0, given[0]);
+  tk_on_pieces(share, work, memory, given[0], TK_PIECE);
   return 0;
 }
 

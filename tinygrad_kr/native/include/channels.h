@@ -309,10 +309,7 @@ static void tk_join_cotangents(const tk_channels *s, int64_t set, double *total,
 
 static void tk_each_piece(tk_channels *s, tk_work_piece work, tk_share_work share) {
   void *memory[1] = {s};
-  if (share)
-    share(work, memory, s->sets * s->pieces, 1);
-  else
-    work(memory, 0, s->sets * s->pieces);
+  tk_on_pieces(share, work, memory, s->sets * s->pieces, 1);
 }
 
 /* given: the numbers and addresses of `tk_channels`, in order. Whether there is memory. */

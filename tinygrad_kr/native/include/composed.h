@@ -49,10 +49,7 @@ static int64_t tk_composed(const int64_t *given, tk_work_piece work, tk_share_wo
   void *memory[4];
   for (int i = 0; i < 3; i++) memory[i] = (void *)(intptr_t)given[i + 1];
   memory[3] = &numbers;
-  if (share)
-    share(work, memory, given[0], TK_PIECE);
-  else
-    work(memory, 0, given[0]);
+  tk_on_pieces(share, work, memory, given[0], TK_PIECE);
   return 0;
 }
 

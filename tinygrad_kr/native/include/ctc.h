@@ -157,10 +157,7 @@ static int64_t tk_run_alignment(const int64_t *given, tk_work_piece work, tk_sha
   s.g = (const TK_REAL *)(intptr_t)given[9];
   s.y = (TK_REAL *)(intptr_t)given[10];
   void *memory[1] = {&s};
-  if (share)
-    share(work, memory, s.batch, 1);
-  else
-    work(memory, 0, s.batch);
+  tk_on_pieces(share, work, memory, s.batch, 1);
   return s.failed;
 }
 

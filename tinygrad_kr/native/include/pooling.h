@@ -154,10 +154,7 @@ static int64_t tk_each_plane(const int64_t *given, tk_work_piece work, tk_share_
   s.y = (TK_REAL *)(intptr_t)given[15];
   s.dx = (TK_REAL *)(intptr_t)given[16];
   void *memory[1] = {&s};
-  if (share)
-    share(work, memory, s.planes, s.step);
-  else
-    work(memory, 0, s.planes);
+  tk_on_pieces(share, work, memory, s.planes, s.step);
   return 0;
 }
 

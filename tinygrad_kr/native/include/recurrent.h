@@ -265,10 +265,7 @@ static int64_t tk_run_sequence(tk_sequence *s, tk_work_piece work, tk_share_work
                                int64_t step) {
   void *memory[1] = {s};
   s->failed = !s->packed || (s->projection && !s->packed_projection);
-  if (!s->failed && share)
-    share(work, memory, s->batch, step);
-  else if (!s->failed)
-    work(memory, 0, s->batch);
+  if (!s->failed) tk_on_pieces(share, work, memory, s->batch, step);
   if (s->packed) tk_discard(s->packed);
   if (s->packed_projection) tk_discard(s->packed_projection);
   return s->failed;

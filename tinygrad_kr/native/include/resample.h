@@ -71,10 +71,7 @@ static int64_t tk_resample(const int64_t *given, tk_work_piece work, tk_share_wo
                      (const TK_REAL *)(intptr_t)given[6], (const int64_t *)(intptr_t)given[7],
                      (const TK_REAL *)(intptr_t)given[8], (TK_REAL *)(intptr_t)given[9]};
   void *memory[1] = {&r};
-  if (share)
-    share(work, memory, r.outer, r.step);
-  else
-    work(memory, 0, r.outer);
+  tk_on_pieces(share, work, memory, r.outer, r.step);
   return 0;
 }
 

@@ -140,10 +140,7 @@ static int64_t tk_run_rows(const int64_t *given, double eps, tk_work_piece work,
   for (int i = 0; i < 3; i++) *outputs[i] = (TK_REAL *)(intptr_t)given[8 + i];
   s.eps = (TK_REAL)eps;
   void *memory[1] = {&s};
-  if (share)
-    share(work, memory, s.rows, s.step);
-  else
-    work(memory, 0, s.rows);
+  tk_on_pieces(share, work, memory, s.rows, s.step);
   return 0;
 }
 
