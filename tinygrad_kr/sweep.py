@@ -19,7 +19,6 @@ from tinygrad_kr import nn, random
 from tinygrad_kr._version import __version__
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.language import Text
-from tinygrad_kr.ops.tracing import traced_by_numpy
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.workers import WorkerDiedError, finished
 
@@ -466,7 +465,7 @@ def _trained(
     """The results of the nets of `seeds`, each with a first axis of nets."""
     from tinygrad_kr.native import blas
 
-    with _turn(), enable_grad(), traced_by_numpy(), blas.one_thread():
+    with _turn(), enable_grad(), blas.one_thread():
         try:
             if together:
                 nets = stack_modules([_built(build, seed) for seed in seeds])

@@ -452,6 +452,7 @@ def test_a_trace_does_not_wait_for_a_build(monkeypatch: pytest.MonkeyPatch) -> N
     asked: list[Any] = []
     monkeypatch.setattr(kernels, "_built", {})
     monkeypatch.setattr(kernels, "_building", set())
+    monkeypatch.setattr(kernels, "tracers", {0: object()})
     monkeypatch.setattr(kernels, "tracing", lambda: object())
     monkeypatch.setattr(kernels, "_build", lambda *key: asked.append(key))
     q = draw(2, 9, 8)

@@ -24,6 +24,7 @@ from tinygrad_kr import Tensor
 from tinygrad_kr.native import kernels
 from tinygrad_kr.native.build import BuildError, find_compiler
 from tinygrad_kr.native.kernels import has_kernels
+from tinygrad_kr.ops import kernels as block_kernels
 from tinygrad_kr.ops import linalg, products
 
 needs_c = pytest.mark.skipif(
@@ -435,6 +436,30 @@ def test_what_is_only_recorded_builds_nothing() -> None:
         "print(products._kernels.cache_info().currsize)"
     )
     assert in_a_process(code).split() == ["0", "True", "1"]
+
+
+@needs_c
+def test_what_is_recorded_has_the_same_bits_whatever_was_built_before() -> None:
+    """As in a new process, in which a run is resumed or a worker trains: NumPy computes it."""
+    a = normal(200, 200)
+    products.gemm(a, a)
+    block_kernels.of_header("rows", a.dtype)
+    found: list[Any] = []
+
+    def computed_by() -> list[Any]:
+        return [
+            products._built(a.dtype),
+            products.kernels(a.dtype),
+            block_kernels.kernels("rows", a),
+        ]
+
+    def look(x: Any) -> Any:
+        found.append(computed_by())
+        return x * 2
+
+    tk.compile(look)(a)
+    assert found == [[None, None, None]]
+    assert None not in computed_by()
 
 
 @needs_c

@@ -42,7 +42,7 @@ def without_our_products(patch: pytest.MonkeyPatch) -> None:
 
 
 def find_anew(patch: pytest.MonkeyPatch) -> None:
-    """What a process chooses, builds and finds once is so again; all returns at the end."""
+    """What a process chooses and builds once is found again, until the patch is undone."""
     from tinygrad_kr.native import choice
 
     patch.setattr(choice, "_made", {})

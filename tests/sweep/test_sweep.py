@@ -24,9 +24,6 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim, seed_sweep, sweep, wilson_interval
-from tinygrad_kr.native.build import find_compiler
-from tinygrad_kr.ops import kernels, products
-from tinygrad_kr.ops.tracing import is_traced_by_numpy
 from tinygrad_kr.sweep import stack_modules
 from tinygrad_kr.workers import WorkerDiedError, finished
 
@@ -658,32 +655,6 @@ def test_functions_typed_at_a_prompt_cannot_be_imported_by_a_process() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, encoding="utf-8"
     )
     assert "a function of a file, which other processes can import" in done.stderr
-
-
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
-def test_what_is_traced_has_the_bits_that_a_new_process_gives_it() -> None:
-    """Where kernels are not built, NumPy computes a trace; so it does where they are built."""
-    large = np.random.default_rng(0).normal(size=(200, 200)).astype(np.float32)
-    products.gemm(large, large)
-    kernels.of_header("rows", large.dtype)
-    found: list[bool] = []
-
-    def look(x: Any) -> Any:
-        found.append(products._built(large.dtype) is None)
-        found.append(products.kernels(large.dtype) is None)
-        found.append(kernels.kernels("rows", large) is None)
-        return x * 2
-
-    def traced(nets: Any) -> dict[str, Any]:
-        tk.compile(look)(X)
-        look(X)
-        return {"loss": np.zeros(2)}
-
-    seed_sweep(build, traced, 2, progress=False)
-    by_numpy, eager = found[:3], found[3:6]
-    assert by_numpy == [True, True, True]
-    assert eager == [products._kernels() is None, products._library() is None, False]
-    assert not is_traced_by_numpy()
 
 
 # ------------------------------------------------------------------ Ctrl-C and the bar

@@ -71,6 +71,8 @@ def _check_broadcast(name: str, input: Any, target: Any) -> None:
     """As `_check`, but shapes may broadcast, unless one has more axes and both become larger."""
     _floats(name, input)
     shapes = _shape(input), _shape(target)
+    if shapes[0] == shapes[1]:
+        return
     try:
         both = np.broadcast_shapes(*shapes)
     except ValueError:

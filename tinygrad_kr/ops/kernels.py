@@ -22,7 +22,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import products
 from tinygrad_kr.ops.node import OFF, Node, current_mode
-from tinygrad_kr.ops.tracing import is_traced_by_numpy, tracers, tracing
+from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import address
 
 _OF_EAGER_MODE = {
@@ -40,23 +40,21 @@ _building: set[tuple[str, np.dtype[Any]]] = set()
 def kernels(header: str, *arrays: Any) -> Any:
     """The C functions of `header` for arrays of one dtype; None if NumPy computes.
 
-    A trace for `tk.compile`, whose ops run once, does not wait for the build: it begins it, if the
-    program may call the kernel.
+    A trace for `tk.compile`, whose ops run once, is NumPy's, so its bits do not depend on what the
+    process has built before. It begins the build, if the program may call the kernel.
     """
     dtype = arrays[0].dtype
     for x in arrays:
         if type(x) is not ndarray or (x.dtype is not dtype and x.dtype != dtype) or not x.size:
             return None
     key = header, dtype
-    if key in _built:
-        return None if tracers and is_traced_by_numpy() else _built[key]
-    if dtype not in _DTYPES:
-        return None
-    if tracing() is not None:
-        if header not in _OF_EAGER_MODE:
+    if tracers and tracing() is not None:
+        if dtype in _DTYPES and header not in _OF_EAGER_MODE and key not in _built:
             begin(key)
         return None
-    return of_header(*key)
+    if key in _built:
+        return _built[key]
+    return of_header(*key) if dtype in _DTYPES else None
 
 
 def of_header(header: str, dtype: np.dtype[Any]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.tracing import is_traced_by_numpy, tracing
+from tinygrad_kr.ops.tracing import tracing
 
 MIN_MULTIPLY_ADDS = 2**18 + 1
 """Threshold: smaller products are BLAS's; multiply-adds. A larger one builds the C kernels.
@@ -37,7 +37,8 @@ def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
     """a @ b, into `out` if that is given.
 
     C and BLAS round differently. Within a process, products of one shape always use the same
-    kernel. Exception: products recorded before the library is built, or in `traced_by_numpy`.
+    kernel. Exception: recorded products, which are BLAS's, so that their bits do not depend on what
+    the process has built before.
     """
     if type(a) is not ndarray or type(b) is not ndarray:
         return a @ b
@@ -89,22 +90,19 @@ def _product(dtype: Any, stacked: bool) -> Any:
 def kernels(dtype: Any = _TYPES[0]) -> Any:
     """The C kernels of convolutions of a dtype, built at the first large one; None for NumPy.
 
-    No measurement decides: without them a convolution copies its windows for BLAS. Those of float32
-    are one library with the products.
+    No measurement decides: without them a convolution copies its windows for BLAS, as in a trace.
+    Those of float32 are one library with the products.
     """
-    library = _library if dtype.itemsize == 4 else _convolutions_f64
-    return None if _is_left_to_numpy(library) else library()
+    if tracing() is not None:
+        return None
+    return _library() if dtype.itemsize == 4 else _convolutions_f64()
 
 
 def _built(dtype: Any) -> Any:
-    """What `_found` gives. A trace for `tk.compile` builds nothing: its products run once."""
-    kernels_of = _kernels if dtype.itemsize == 4 else _kernels_f64
-    return None if _is_left_to_numpy(kernels_of) else kernels_of()
-
-
-def _is_left_to_numpy(found: Any) -> bool:
-    """Whether a trace goes without what a cached function would build or has found."""
-    return tracing() is not None and (not found.cache_info().currsize or is_traced_by_numpy())
+    """What `_found` gives. A trace for `tk.compile` has none: its products run once, by BLAS."""
+    if tracing() is not None:
+        return None
+    return _kernels() if dtype.itemsize == 4 else _kernels_f64()
 
 
 @cache

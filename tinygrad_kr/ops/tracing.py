@@ -7,8 +7,7 @@ else of the compiler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -108,24 +107,3 @@ def is_expanding() -> bool:
     """Whether what is traced in this thread shall consist of ops that generated code knows."""
     tracer = tracing()
     return tracer is not None and tracer.expands
-
-
-_by_numpy: ContextVar[bool] = ContextVar("by_numpy", default=False)
-
-
-@contextmanager
-def traced_by_numpy() -> Iterator[None]:
-    """Within the block, NumPy computes whatever is traced, also where C kernels are built already.
-
-    So a trace has the same bits as in a process in which they are not.
-    """
-    token = _by_numpy.set(True)
-    try:
-        yield
-    finally:
-        _by_numpy.reset(token)
-
-
-def is_traced_by_numpy() -> bool:
-    """Whether a trace of this thread leaves C kernels aside that are built."""
-    return tracing() is not None and _by_numpy.get()
